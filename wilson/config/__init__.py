@@ -1,0 +1,1 @@
+"""The door to YAML: what the user has written down, and where."""

@@ -1,0 +1,1 @@
+"""Nouns and rules: everything that stays true with the power off."""

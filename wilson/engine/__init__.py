@@ -1,0 +1,1 @@
+"""Verbs: whatever says ``await`` about when."""

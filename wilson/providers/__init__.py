@@ -1,0 +1,1 @@
+"""The door to model servers: one protocol inside, several outside."""

@@ -1,0 +1,1 @@
+"""The door to SQLite: what must survive the end of the program."""

@@ -1,0 +1,1 @@
+"""The window: shows what happens, and passes on what the user wants."""
