@@ -39,7 +39,7 @@ _ENDPOINT = _group(
     name=_text("How it is called in messages and in llms.*.endpoint"),
     provider=_words(ProviderKind, "The protocol it speaks"),
     url=_text(
-        "Its base address", pattern=r"^https?://[^\s/]+", description="an address such as http://127.0.0.1:11434"
+        "Its base address", pattern=r"^https?://[^\s/]+$|^https?://[^\s/]+/\S*$", pattern_in_words="http://HOST:PORT"
     ),
     max_memory_mb=_count("Memory that its models may take"),
     api_key_env=_text("The environment variable that holds its key"),

@@ -35,10 +35,13 @@ def find(name: str, folders: Folders, beside: Path) -> Path:
         UsageError: there is none.
     """
     if name.endswith((".yaml", ".yml")) or os.sep in name:
-        path = beside / Path(name).expanduser()
-        if not path.is_file():
-            raise UsageError(f"there is no profile file {path}")
-        return path
+        try:
+            path = beside / Path(name).expanduser()
+            if path.is_file():
+                return path
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UsageError(f"there is no profile file {name[:200]!r}: {error}") from error
+        raise UsageError(f"there is no profile file {path}")
     known = {profile.name: profile.path for profile in all_profiles(folders)}
     if name not in known:
         close = nearest(name, tuple(known))

@@ -1,6 +1,7 @@
 """The engine file: a YAML script that the scripted provider plays."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -96,7 +97,17 @@ def read_script(path: Path) -> Script:
     if wrong := document.problems(SCRIPT):
         raise ConfigError(wrong)
     models = tuple(ScriptedModel(**model) for model in document.value["models"])
-    return Script(models=models, rules=tuple(map(_rule, document.value["replies"])))
+    rules = tuple(map(_rule, document.value["replies"]))
+    for index, rule in enumerate(rules):
+        try:
+            pattern = re.compile(rule.matches or "")
+            for part in rule.parts:
+                if isinstance(part, Say) and pattern.groups:
+                    pattern.sub(part.text, "")  # Python looks at the groups that are named before it looks for any.
+        except re.error as error:
+            place = document.place(("replies", index))
+            raise ConfigError((f"{place}: replies[{index}]: the expression makes no sense: {error}",)) from error
+    return Script(models=models, rules=rules)
 
 
 def shown(path: Path) -> str:

@@ -15,9 +15,8 @@ from wilson.domain.errors import ConfigError
 _HEAD: Final = """# Written by Wilson; yours to change.
 # While it is sealed, the endpoints, llms and agents of config.yaml do not apply to it.
 """
-_PLAIN_LINE: Final = (
-    r"(?P<key>{key}:)[ \t]*[^\s#{{\[|>&*!][^#\r\n]*?(?P<rest>(?:[ \t]+#[^\r\n]*)?[ \t]*)$|(?P<empty>{key}:[ \t]*)$"
-)
+_PLAIN_LINE: Final = r"{key}:(?:[ \t]+[^\s#{{\[|>&*!][^#\r\n]*?)?(?P<rest>(?:[ \t]+#[^\r\n]*)?[ \t]*)(?=\r?$)"
+"""A key with a value of one plain word or line, or with none, and a comment behind it."""
 
 
 def set_value(path: Path, key: str, value: str) -> None:
@@ -55,9 +54,9 @@ def with_value(text: str, key: str, value: str) -> str:
     """
     before = parse(text, "config.yaml").value
     line_end = "\r\n" if "\r\n" in text else "\n"
-    pattern = re.compile(_PLAIN_LINE.format(key=re.escape(key)), re.MULTILINE)
+    pattern = re.compile("^" + _PLAIN_LINE.format(key=re.escape(key)), re.MULTILINE)
     if isinstance(before, dict) and key in before:
-        changed = pattern.sub(lambda found: f"{key}: {value}{found['rest'] or ''}", text, count=1)
+        changed = pattern.sub(lambda found: f"{key}: {value}{found['rest']}", text, count=1)
     else:
         head = "" if not text or text.endswith("\n") else line_end
         changed = f"{text}{head}{key}: {value}{line_end}"
