@@ -11,10 +11,9 @@ from tests.providers.talk import ADD, drawn
 from wilson.domain.chat import ToolCall
 from wilson.providers.tool_calls import CallBuilder, described, tool_call
 
-VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
-OBJECTS = st.dictionaries(
-    st.text(max_size=5), VALUES | st.dictionaries(st.text(max_size=3), VALUES, max_size=2), max_size=4
-)
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=3), LEAVES, max_size=2)
+OBJECTS = st.dictionaries(st.text(max_size=5), VALUES, max_size=4)
 
 
 def built(*pieces: dict[str, Any]) -> tuple[ToolCall, ...]:
